@@ -127,6 +127,7 @@ STUDY_MOVES: Mapping[StudyState, Mapping[StudyMove, StudyState]] = {
     },
     StudyState.PAUSED: {
         StudyMove.RESUME: StudyState.RUNNING,
+        StudyMove.FINISH: StudyState.DONE,  # its last running trials ended meanwhile
         StudyMove.CANCEL: StudyState.CANCELLED,
         StudyMove.FAIL: StudyState.FAILED,
     },

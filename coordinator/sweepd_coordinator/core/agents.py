@@ -7,7 +7,7 @@ from enum import Enum
 
 from sweepd.messages import AgentBatch, AgentMessage, Offer, Resources
 from sweepd.records import AgentRecord
-from sweepd_coordinator.core import dispatch
+from sweepd_coordinator.core import offers
 
 
 class Hearing(Enum):
@@ -68,11 +68,11 @@ class Agent:
         )
         for taken in self.in_flight.values():
             for resources, devices in taken:
-                left = dispatch.take(left, resources, devices)
+                left = offers.take(left, resources, devices)
         self.record.offer = left
 
     def assigned(self, entry: int, resources: Resources, devices: list[str]) -> None:
         """Take what an attempt needs off the offer; *entry*: the outbox entry with the Assign."""
         assert self.record.offer is not None
-        self.record.offer = dispatch.take(self.record.offer, resources, devices)
+        self.record.offer = offers.take(self.record.offer, resources, devices)
         self.in_flight.setdefault(entry, []).append((resources, devices))

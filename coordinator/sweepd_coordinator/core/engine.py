@@ -14,7 +14,7 @@ from sweepd.messages import AgentBatch, Assign, ClientRequest, decode_number
 from sweepd.records import AttemptRecord, TrialRecord
 from sweepd.states import STUDY_ENDS, StudyMove, StudyState, TrialMove, TrialState
 from sweepd_coordinator import schedulers
-from sweepd_coordinator.core import budget, dispatch, requests, sessions
+from sweepd_coordinator.core import budget, dispatch, offers, requests, sessions
 from sweepd_coordinator.core.agents import Agent
 from sweepd_coordinator.core.changes import (
     Ask,
@@ -234,7 +234,7 @@ class Engine:
         for study in studies:
             if not study.leasable:
                 continue
-            devices = dispatch.fit(study.resources, offer, agent.record.devices, agent.record.labels)
+            devices = offers.fit(study.resources, offer, agent.record.devices, agent.record.labels)
             if devices is not None:
                 self._lease(agent, study, devices)
                 return True
@@ -325,7 +325,7 @@ class Engine:
                 study.move(StudyMove.EXHAUST)
                 ledger.touch_study(study)
                 ledger.event("study.draining", record.id)
-            if record.state is StudyState.DRAINING and study.finished:
+            if record.state in {StudyState.DRAINING, StudyState.PAUSED} and study.finished:
                 study.move(StudyMove.FINISH)
                 ledger.event("study.done", record.id)
             if record.state in STUDY_ENDS and not study.trials:

@@ -207,9 +207,8 @@ class Ledger:
             if alike and study.record.state in {StudyState.RUNNING, StudyState.DRAINING}:
                 study.record.failure = ruling.message
                 study.record.reason = f"the first three trials failed alike: {ruling.reason}"
-                if not study.finished:
-                    study.move(StudyMove.PAUSE)
-                    self.event("study.paused", study.record.id, reason=study.record.reason)
+                study.move(StudyMove.PAUSE)
+                self.event("study.paused", study.record.id, reason=study.record.reason)
 
     def _requeue(self, study: Study, trial: Trial, reason: str) -> None:
         study.move_trial(trial, TrialMove.REQUEUE)
