@@ -1,4 +1,4 @@
-"""How a client comes to a study: from a file, or from a bare objective.
+"""How a client comes to a study: from a file, a mapping, or a bare objective.
 
 This is the part of reading a study that touches files and chance; what a study may say is
 in `spec.py`.
@@ -42,6 +42,14 @@ def load(path: str | Path, *, overrides: Mapping[str, object] | None = None) -> 
         ) from None
     data = _overridden(strict_yaml.load(text, str(file)), overrides or {})
     return _settled(parse(data, str(file)), file.absolute().parent, str(file))
+
+
+def from_mapping(data: Mapping[str, object], *, folder: str | Path = ".") -> StudySpec:
+    """Return the study that *data* describes, as a notebook has it; relative paths start at *folder*.
+
+    Raises SpecError with all problems.
+    """
+    return _settled(parse(dict(data)), Path(folder).absolute(), None)
 
 
 def for_objective(

@@ -29,8 +29,22 @@ def test_what_remains(counts: dict[str, int], asked: int, remaining: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("sampler", "free", "total", "ahead"),
-    [("tpe", 0, 0, 1), ("tpe", 4, 16, 6), ("random", 0, 0, 8), ("random", 4, 16, 36)],
+    ("sampler", "free", "total", "on_hand", "asked"),
+    [
+        # a sampler that learns: one per free slot, and one for every eight slots
+        ("tpe", 0, 0, 0, 1),
+        ("tpe", 0, 0, 1, 0),
+        ("tpe", 4, 16, 0, 6),
+        ("tpe", 0, 16, 1, 1),
+        ("tpe", 0, 16, 9, 0),
+        # one that does not: a store of twice the slots, filled when half of it is used up
+        ("random", 0, 0, 0, 8),
+        ("random", 0, 0, 5, 0),
+        ("random", 0, 0, 4, 4),
+        ("random", 4, 16, 0, 36),
+        ("random", 4, 16, 20, 16),
+        ("random", 4, 16, 21, 0),
+    ],
 )
-def test_how_many_wait_ahead(sampler: str, free: int, total: int, ahead: int) -> None:
-    assert budget.look_ahead(sampler, free, total) == ahead
+def test_how_many_are_prepared_ahead(sampler: str, free: int, total: int, on_hand: int, asked: int) -> None:
+    assert budget.to_ask(sampler, free, total, on_hand) == asked

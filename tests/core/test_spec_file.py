@@ -42,6 +42,20 @@ def test_a_file_is_ready_to_be_submitted(folder: Path) -> None:
     assert spec.parse(spec.to_builtins(study)) == study
 
 
+def test_a_mapping_is_settled_like_a_file(folder: Path) -> None:
+    data: dict[str, object] = {
+        "name": "digits",
+        "task": {"objective": "train.py:objective", "workdir": "sub"},
+        "objectives": [{"metric": "acc", "direction": "maximize"}],
+        "budget": {"trials": 10},
+    }
+    study = study_file.from_mapping(data, folder=folder)
+    assert study.task.workdir == str(folder / "sub")
+    assert study.sampler.seed_drawn
+    with pytest.raises(SpecError, match=r"task.objective: there is no file"):
+        study_file.from_mapping(data | {"task": {"objective": "nope.py:objective"}}, folder=folder)
+
+
 def test_a_relative_file_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder / "sub")
     assert study_file.load("../study.yaml").task.workdir == str(folder)

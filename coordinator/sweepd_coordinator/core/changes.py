@@ -169,7 +169,8 @@ class Changes:
 class Snapshot:
     """What the store holds, as a new leader loads it.
 
-    `points`: of running trials only. `trials`: of studies that have not ended.
+    `trials`: of studies that are not finished. `points`: of their trials that have had an attempt
+    and no end.
     """
 
     commit: int

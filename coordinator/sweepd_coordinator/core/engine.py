@@ -304,9 +304,7 @@ class Engine:
                     study.asked += 1
 
     def _wanted(self, study: Study) -> int:
-        gauges = self._slots()
-        ahead = budget.look_ahead(study.spec.sampler.type, *gauges)
-        return max(0, ahead - study.waiting - study.asked)
+        return budget.to_ask(study.spec.sampler.type, *self._slots(), study.waiting + study.asked)
 
     def _slots(self) -> tuple[int, int]:
         """Free and total slots of connected agents."""
