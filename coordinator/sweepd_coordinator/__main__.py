@@ -18,6 +18,10 @@ from sweepd.errors import SweepdError
 from sweepd_coordinator import daemon
 from sweepd_coordinator.settings import load
 
+#: How long the search thread may keep the interpreter from the loop. At Python's own 5 ms a TPE
+#: suggestion held up a turn by 1.1 to 1.4 ms in the median and up to 6 ms, at this by 0.9 and 2.
+SWITCH_S = 0.0005
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run until a signal; ends the process with the exit code."""
@@ -25,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = load(sys.argv[1:] if arguments is None else arguments)
         log_to_stderr(settings.log_level)
+        sys.setswitchinterval(SWITCH_S)
         anyio.run(daemon.run, settings, backend_options={"use_uvloop": find_spec("uvloop") is not None})
     except* SweepdError as group:
         error = _first(group)
