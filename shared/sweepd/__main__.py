@@ -1,0 +1,5 @@
+"""`python -m sweepd` is `sweepd`."""
+
+from sweepd.cli import main
+
+main()
