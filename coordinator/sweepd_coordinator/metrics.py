@@ -145,7 +145,7 @@ class Metrics:
         reports = 0
         for event in changes.events:
             if event.kind == "trial.reported":
-                reports += 1
+                reports += event.data["count"]
             elif event.kind == "trial.decided":
                 self._decisions[event.data["verdict"]].inc()
         if reports:

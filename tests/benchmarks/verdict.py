@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from servers import DURABLE, valkey  # noqa: E402
 JOBS = 16
 
 PROGRAM = """
-import json, os, select, sys, time
+import json, os, random, select, sys, time
 import sweepd
 from sweepd.job.session import session
 from sweepd.job.channel import Channel
@@ -46,7 +47,9 @@ seconds, rate = float(sys.argv[1]), float(sys.argv[2])
 open(f"here-{os.getpid()}", "w").close()
 while len([name for name in os.listdir(".") if name.startswith("here-")]) < int(sys.argv[3]):
     time.sleep(0.01)
-begin, number = time.monotonic(), 0
+# Not all at the same moment: jobs of a fleet do not march in step.
+begin, number = time.monotonic() + (random.random() / rate if rate else 0), 0
+time.sleep(max(0, begin - time.monotonic()))
 while time.monotonic() - begin < seconds:
     number += 1
     at = time.monotonic()
@@ -68,6 +71,12 @@ with open(f"figures-{os.getpid()}", "w") as file:
 """
 
 
+def cpu_s(pid: int) -> float:
+    """Processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(seconds: float, rate: float) -> dict[str, float]:
     study = {
         "name": "verdict",
@@ -83,13 +92,20 @@ def measure(seconds: float, rate: float) -> dict[str, float]:
         home = Path(place)
         (home / "job.py").write_text(PROGRAM)
         with fleet(server, home, agents=1, slots=JOBS) as it:
-            it.wait_ended(it.submit(study, home), seconds + 120)
+            study_id = it.submit(study, home)
+            daemons = (it.agents[0], it.coordinator)
+            before = [cpu_s(daemon.pid) for daemon in daemons]
+            it.wait_ended(study_id, seconds + 240)
+            agent_s, coordinator_s = (cpu_s(d.pid) - b for d, b in zip(daemons, before, strict=True))
             jobs = [json.loads(file.read_text()) for file in home.glob("figures-*")]
-    assert len(jobs) == JOBS
+            assert len(jobs) == JOBS, it.told()
     waits = sorted(1000 * wait for job in jobs for wait in job["waits"])
     kept = sorted(1e6 * value for job in jobs for value in job["kept"])
+    reports = sum(job["reports"] for job in jobs)
     return {
-        "reports_per_s": sum(job["reports"] for job in jobs) / seconds,
+        "reports_per_s": reports / seconds,
+        "agent_us_per_report": 1e6 * agent_s / reports,
+        "coordinator_us_per_report": 1e6 * coordinator_s / reports,
         "verdict_p50_ms": statistics.median(waits),
         "verdict_p99_ms": waits[round(0.99 * (len(waits) - 1))],
         "verdicts": len(waits),

@@ -25,8 +25,8 @@ def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
 def changes() -> Changes:
     made = Changes(1, "1-0", 0.0)
     made.events = [
-        Event("trial.reported", "s", 1, data={"step": 1}),
-        Event("trial.reported", "s", 2, data={"step": 1}),
+        Event("trial.reported", "s", 1, data={"step": 1, "count": 3}),
+        Event("trial.reported", "s", 2, data={"step": 1, "count": 1}),
         Event("trial.decided", "s", 1, data={"verdict": "stop"}),
         Event("trial.decided", "s", 2, data={"verdict": "continue"}),
         Event("study.done", "s"),
@@ -41,7 +41,7 @@ def test_a_commit_is_counted() -> None:
     metrics.committed(changes(), Taken(messages=5, rejected=2, lag_s=0.25), 0.003)
     assert sample(metrics, "sweepd_messages_total") == 5
     assert sample(metrics, "sweepd_messages_rejected_total") == 2
-    assert sample(metrics, "sweepd_reports_total") == 2
+    assert sample(metrics, "sweepd_reports_total") == 4
     assert sample(metrics, "sweepd_decisions_total", verdict="stop") == 1
     assert sample(metrics, "sweepd_decisions_total", verdict="continue") == 1
     assert sample(metrics, "sweepd_decisions_total", verdict="pause") == 0

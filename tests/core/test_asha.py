@@ -101,6 +101,12 @@ def test_the_maximum_completes() -> None:
     assert decision.reason == "complete at 27 reports: the maximum is 27"
 
 
+def test_one_report_is_not_many() -> None:
+    scheduler = asha()
+    scheduler.report(1, 1, 0.9)
+    assert scheduler.report(2, 1, 0.1).reason.startswith("stopped at 1 report: rung 1")
+
+
 def test_without_a_scheduler_every_trial_runs_to_its_end() -> None:
     scheduler = RunToTheEnd()
     scheduler.restore(1, {1: 0.5})

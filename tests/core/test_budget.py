@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from core.world import study_spec
 
+from core.world import study_spec
 from sweepd import spec as specs
 from sweepd.records import StudyRecord
 from sweepd.states import StudyState

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.world import FakeAgent, World
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from core.world import FakeAgent, World
 from sweepd.messages import (
     AgentBatch,
     Assign,

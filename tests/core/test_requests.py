@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from core.test_sessions import running_world
 from core.world import World, study_spec
-
 from sweepd.messages import CancelStudy, PauseStudy, ResumeStudy, Revoke, SubmitStudy
 from sweepd.states import AttemptOutcome, StudyState, TrialState
 from sweepd_coordinator.core import ledger

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core.world import World
 
+from core.world import World
 from sweepd.messages import (
     AgentBatch,
     Assign,
+    CancelStudy,
+    Decide,
     Decline,
     Device,
     Leave,
@@ -21,7 +23,7 @@ from sweepd.messages import (
     Started,
     Welcome,
 )
-from sweepd.states import AttemptOutcome, TrialState
+from sweepd.states import AttemptOutcome, TrialState, Verdict
 
 
 def running_world(slots: int = 1, **spec: Any) -> tuple[World, Any]:
@@ -105,6 +107,29 @@ def test_a_gap_is_answered_with_the_number_to_resend_from() -> None:
     assert offer.number != 7
 
 
+def test_a_gap_that_was_filled_in_the_same_turn_is_not_asked_for() -> None:
+    world, agent = running_world()
+    first, second = agent.batch(Renew([])), agent.batch(Offer(7, 1))
+    entry = world.turn(second, first, second).outboxes["a"]
+    assert (entry.acknowledged, entry.resend_from) == (agent.seq, None)
+
+
+def test_a_new_session_hears_the_standing_orders_again() -> None:
+    """Its agent reads nothing of what was said to the session before."""
+    world, agent = running_world(slots=3, scheduler={"type": "asha", "min": 1, "max": 9, "eta": 3})
+    good, bad, _ = agent.assigned
+    agent.report(good, 1, {"acc": 0.9})
+    agent.report(bad, 1, {"acc": 0.1})
+    running = [known(assign) for assign in agent.assigned]
+    welcome, decided = agent.hello(running=running).outboxes["a"].messages
+    assert isinstance(welcome, Welcome)
+    assert decided == Decide(bad.token, Verdict.STOP, 1, world.trial(bad.trial).reason)
+    world.request(CancelStudy(world.study().id, "enough"))
+    _, *revoked = agent.hello(running=running).outboxes["a"].messages
+    tokens = sorted(assign.token for assign in agent.assigned)
+    assert revoked == [Revoke(token, AttemptOutcome.CANCELLED, "enough") for token in tokens]
+
+
 def test_the_newest_session_wins_and_the_old_one_changes_nothing() -> None:
     world, agent = running_world()
     (assign,) = agent.assigned
@@ -151,6 +176,14 @@ def test_renewals_keep_a_lease() -> None:
     for _ in range(10):
         world.wait(9)
         agent.say(Renew([agent.assigned[0].token]))
+    assert world.trial(0).state is TrialState.RUNNING
+
+
+def test_reports_keep_a_lease_as_well() -> None:
+    world, agent = running_world()
+    for ordinal in range(1, 10):
+        world.wait(9)
+        agent.report(agent.assigned[0], ordinal, {"acc": 0.5})
     assert world.trial(0).state is TrialState.RUNNING
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from core.test_sessions import running_world
 from core.world import World
-
 from sweepd.messages import (
     Decide,
     Finished,
@@ -481,3 +481,14 @@ def test_cancelled_attempts_end_their_trials() -> None:
     world.settle()
     assert world.study().counts["waiting"] == 3  # cancelled trials do not count against the budget
     assert agent.told(Revoke) == []
+
+
+def test_the_feed_hears_of_the_newest_report_of_a_message_and_how_many_there_were() -> None:
+    _, agent = running_world()
+    (assign,) = agent.assigned
+    points = [Point(n, n, {"acc": n / 10}) for n in (1, 2, 3)]
+    changes = agent.say(Reports(assign.study, assign.trial, assign.attempt, assign.token, points))
+    (event,) = changes.events
+    assert (event.kind, event.data) == ("trial.reported", {"step": 3, "metrics": {"acc": 0.3}, "count": 3})
+    again = agent.say(Reports(assign.study, assign.trial, assign.attempt, assign.token, points))
+    assert again.events == []

@@ -31,7 +31,7 @@ from sweepd.messages import (
     decode_number,
     encode_number,
 )
-from sweepd.records import AgentRecord
+from sweepd.records import AgentRecord, CurvePoint
 from sweepd.states import AttemptOutcome, Verdict
 from sweepd_coordinator.core.agents import Agent, Hearing
 from sweepd_coordinator.core.changes import AskOne, OneSuggestion
@@ -107,8 +107,22 @@ def _open_session(ledger: Ledger, agent: Agent | None, batch: AgentBatch, hello:
         else:
             lose(ledger, lease, "its agent came back without it" if old else "its agent is new")
     ledger.send(agent, Welcome(protocol=PROTOCOL_MAX, run=sorted(kept), lease_ttl_s=ledger.leases.ttl_s))
+    for token in sorted(kept):
+        _remind(ledger, agent, token)
     ledger.event("agent.connected", agent=batch.agent)
     return agent
+
+
+def _remind(ledger: Ledger, agent: Agent, token: str) -> None:
+    """Give an attempt its standing order again: the new session reads no outbox entry of the old one."""
+    found = ledger.lease_of(token)
+    assert found is not None
+    study, trial, _ = found
+    record = trial.record
+    if trial.attempt.revoked is not None:
+        ledger.send(agent, Revoke(token, trial.attempt.revoked, study.record.reason))
+    elif record.stop:
+        ledger.send(agent, Decide(token, Verdict.STOP, record.reports, record.reason))
 
 
 def _stranger(ledger: Ledger, batch: AgentBatch) -> Agent:
@@ -161,6 +175,7 @@ def _of_attempt(
         _supersede(ledger, agent, message.token, type(message).__name__.lower())
         return
     study, trial, lease = found
+    ledger.leases.renew(lease, ledger.now_s)  # whoever speaks for an attempt has it
     match message:
         case Started():
             attempt = trial.attempt
@@ -170,8 +185,7 @@ def _of_attempt(
                 "trial.started", lease.study, lease.trial, attempt=attempt.attempt, agent=lease.agent
             )
         case Reports():
-            for point in message.points:
-                _report(ledger, agent, study, trial, point)
+            _reports(ledger, agent, study, trial, message.points)
         case SuggestParameter():
             _suggest(ledger, agent, study, trial, message)
         case Decline():
@@ -181,21 +195,34 @@ def _of_attempt(
             ledger.end_attempt(lease, message)
 
 
-def _report(ledger: Ledger, agent: Agent, study: Study, trial: Trial, point: Point) -> None:
-    accepted = trial.accept(point, study.objective)
-    if accepted is None:
+def _reports(ledger: Ledger, agent: Agent, study: Study, trial: Trial, points: list[Point]) -> None:
+    """Take reports in the order of the job; the feed hears of the newest of them only."""
+    accepted: list[CurvePoint] = []
+    for point in points:
+        fresh = trial.accept(point, study.objective)
+        if fresh is not None:
+            accepted.append(fresh)
+            _judge(ledger, agent, study, trial, point, fresh)
+    if not accepted:
         return
-    record = trial.record
-    key = (study.record.id, record.number)
-    ledger.changes.points.setdefault(key, []).append(accepted)
+    key = (study.record.id, trial.record.number)
+    ledger.changes.points.setdefault(key, []).extend(accepted)
+    newest = accepted[-1]
     ledger.event(
         "trial.reported",
-        study.record.id,
-        record.number,
-        attempt=accepted.attempt,
-        step=accepted.step,
-        metrics=accepted.metrics,
+        *key,
+        attempt=newest.attempt,
+        step=newest.step,
+        metrics=newest.metrics,
+        count=len(accepted),
     )
+
+
+def _judge(
+    ledger: Ledger, agent: Agent, study: Study, trial: Trial, point: Point, accepted: CurvePoint
+) -> None:
+    """Ask the scheduler about a report, unless the trial has its order already."""
+    record = trial.record
     metric = study.spec.scheduler.metric or study.objective.metric
     if record.stop or metric not in accepted.metrics:
         return

@@ -68,7 +68,7 @@ class Asha:
 
     def report(self, trial: int, resource: float, value: float) -> Decision:
         if resource >= self.maximum:
-            reason = f"complete at {resource:g} {self.unit}: the maximum is {self.maximum}"
+            reason = f"complete at {self._amount(resource)}: the maximum is {self.maximum}"
             return Decision(Verdict.STOP, "complete", reason)
         rung = self._reached(resource)
         if rung is None or trial in rung.values:
@@ -81,7 +81,7 @@ class Asha:
         if better < kept:
             return Decision(
                 Verdict.CONTINUE,
-                reason=f"went on at {resource:g} {self.unit}: rung {rung.level} of bracket 0, "
+                reason=f"went on at {self._amount(resource)}: rung {rung.level} of bracket 0, "
                 f"{value:.6g} is number {better + 1} of {len(rung.losses)}, {kept} kept",
                 rung=rung.level,
                 value=value,
@@ -91,11 +91,15 @@ class Asha:
         return Decision(
             Verdict.STOP,
             "prune",
-            f"stopped at {resource:g} {self.unit}: rung {rung.level} of bracket 0, "
+            f"stopped at {self._amount(resource)}: rung {rung.level} of bracket 0, "
             f"{value:.6g} {side} the cut {cut:.6g}, {kept} of {len(rung.losses)} kept",
             rung=rung.level,
             value=value,
         )
+
+    def _amount(self, resource: float) -> str:
+        unit = self.unit.removesuffix("s") if resource == 1 else self.unit
+        return f"{resource:g} {unit}"
 
     def _reached(self, resource: float) -> _Rung | None:
         for rung in reversed(self._rungs):
