@@ -16,7 +16,7 @@ DISTS    := -e 'shared[embedded,objective]' -e coordinator -e 'agent[nemo]'
 PROJECTS := shared/pyproject.toml coordinator/pyproject.toml agent/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types coverage bench clean
+.PHONY: help demo test lint types coverage soak bench clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -24,6 +24,7 @@ help:
 	@echo "  make lint     ruff and the import contracts"
 	@echo "  make types    pyright, strict"
 	@echo "  make coverage every branch of the pure parts, or it fails"
+	@echo "  make soak     the tests that take minutes each"
 	@echo "  make bench    throughput beside Optuna's, turn-around, verdicts: a quarter of an hour"
 	@echo "  make clean    remove .venv and what the tools left behind"
 
@@ -45,6 +46,9 @@ types: $(VENV)/test.stamp $(VENV)/lint.stamp
 # The pure parts are tested without a loop, so their tests are quick enough to measure all branches.
 coverage: $(VENV)/test.stamp
 	$(BIN)/python -m pytest tests/core tests/agent --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+soak: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 # Figures are only worth something on a machine that does nothing else.
 bench: $(VENV)/test.stamp

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -305,6 +306,13 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.slow
+class TestManyHistories(Histories.TestCase):
+    """The same for two minutes: `make soak`."""
+
+    settings = settings(max_examples=5_000, stateful_step_count=50, deadline=None)
 
 
 def test_the_same_history_makes_the_same_records() -> None:

@@ -324,6 +324,23 @@ def test_a_device_that_another_agent_of_the_host_holds_is_not_given_away() -> No
     assert len(second.assigned) == 1
 
 
+def test_a_device_that_two_agents_offer_is_given_away_once() -> None:
+    """Two agents of a host offered it while it was free; it returns with an offer made after its end."""
+    world = World()
+    first = world.agent("a", devices=GPUS[:1], host="node")
+    second = world.agent("b", devices=GPUS[:1], host="node")
+    first.join()
+    second.join()
+    world.submit(resources={"gpus": 1})
+    world.settle()
+    assert (len(first.assigned), len(second.assigned)) == (1, 0)
+    first.finish(first.assigned[0], values={"acc": 0.5})
+    world.turn()
+    assert second.assigned == []  # its offer is older than the end
+    second.offer()
+    assert len(second.assigned) == 1
+
+
 @pytest.mark.parametrize(
     ("resources", "offer", "fits"),
     [

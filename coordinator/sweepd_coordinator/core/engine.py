@@ -229,12 +229,13 @@ class Engine:
 
     def _lease_one(self, agent: Agent, studies: list[Study]) -> bool:
         """Lease one trial to *agent*; False if nothing of what waits fits there."""
-        offer = agent.record.offer
-        assert offer is not None  # it has free slots
+        record = agent.record
+        assert record.offer is not None  # it has free slots
+        free = self._ledger.leases.unheld(record.host, record.offer.devices)
         for study in studies:
             if not study.leasable:
                 continue
-            devices = offers.fit(study.resources, offer, agent.record.devices, agent.record.labels)
+            devices = offers.fit(study.resources, record.offer, free, record.devices, record.labels)
             if devices is not None:
                 self._lease(agent, study, devices)
                 return True

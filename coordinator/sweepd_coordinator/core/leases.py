@@ -78,6 +78,13 @@ class Leases:
                 free.append(uuid)
         return free
 
+    def unheld(self, host: str, offered: list[str]) -> list[str]:
+        """Of the devices of an offer made earlier, those that nobody was given since.
+
+        Agents of one host may offer the same device; the first that gets work takes it from all.
+        """
+        return [uuid for uuid in offered if (host, uuid) not in self._holders]
+
     def _see(self, deadline_s: float) -> None:
         if self._earliest_s is None or deadline_s < self._earliest_s:
             self._earliest_s = deadline_s

@@ -8,8 +8,12 @@ from __future__ import annotations
 from sweepd.messages import Device, Offer, Resources
 
 
-def fit(wanted: Resources, offer: Offer, devices: list[Device], labels: dict[str, str]) -> list[str] | None:
+def fit(
+    wanted: Resources, offer: Offer, free: list[str], devices: list[Device], labels: dict[str, str]
+) -> list[str] | None:
     """The devices to give for *wanted*, or None if the offer has no room for it.
+
+    *free*: the devices of the offer that nobody holds. *devices*, *labels*: what the agent has.
 
     Devices that are large enough are given smallest first, so that large ones stay for trials
     that need them.
@@ -21,7 +25,7 @@ def fit(wanted: Resources, offer: Offer, devices: list[Device], labels: dict[str
     if not wanted.gpus:
         return []
     size = {device.uuid: device.memory_mib for device in devices}
-    fitting = [uuid for uuid in offer.devices if size.get(uuid, 0) >= wanted.gpu_memory_mib]
+    fitting = [uuid for uuid in free if size.get(uuid, 0) >= wanted.gpu_memory_mib]
     if len(fitting) < wanted.gpus:
         return None
     fitting.sort(key=lambda uuid: (size.get(uuid, 0), uuid))
