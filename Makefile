@@ -16,7 +16,7 @@ DISTS    := -e 'shared[embedded,objective]' -e coordinator -e 'agent[nemo]'
 PROJECTS := shared/pyproject.toml coordinator/pyproject.toml agent/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types coverage soak bench clean
+.PHONY: help demo test lint types coverage chaos soak bench clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -24,6 +24,7 @@ help:
 	@echo "  make lint     ruff and the import contracts"
 	@echo "  make types    pyright, strict"
 	@echo "  make coverage every branch of the pure parts, or it fails"
+	@echo "  make chaos    kill and freeze everything at random, for minutes; CHAOS_SEED=4,5 draws other faults"
 	@echo "  make soak     the tests that take minutes each"
 	@echo "  make bench    throughput beside Optuna's, turn-around, verdicts: a quarter of an hour"
 	@echo "  make clean    remove .venv and what the tools left behind"
@@ -47,12 +48,17 @@ types: $(VENV)/test.stamp $(VENV)/lint.stamp
 coverage: $(VENV)/test.stamp
 	$(BIN)/python -m pytest tests/core tests/agent --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
 
+chaos: export CHAOS_S := $(or $(CHAOS_S),60)
+chaos: export CHAOS_TRIALS := $(or $(CHAOS_TRIALS),200)
+chaos: $(VENV)/test.stamp
+	$(BIN)/python -m pytest tests/chaos $(ARGS)
+
 soak: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 # Figures are only worth something on a machine that does nothing else.
 bench: $(VENV)/test.stamp
-	$(BIN)/python tests/benchmarks/mill.py
+	$(BIN)/python tests/benchmarks/mill.py --long 50000
 	$(BIN)/python tests/benchmarks/turnaround.py
 	$(BIN)/python tests/benchmarks/verdict.py
 

@@ -164,13 +164,19 @@ class AttemptDirectory:
         if not self.path.exists():
             return True
         deadline = time.monotonic() + timeout_s
+        refused: OSError | None = None
         while True:
             supervisor = self.supervisor()
             left = processes.marked("SWEEPD_ATTEMPT", str(self.attempt))
             processes.signal_all([*left, *([supervisor] if supervisor else [])], signal.SIGKILL)
-            if not left and self.bar():
-                return True
+            try:
+                if not left and self.bar():
+                    return True
+            except OSError as error:  # a full disk; a launch may still be on its way
+                refused = error
             if time.monotonic() >= deadline:
+                if refused is not None:
+                    log.warning("attempt.not_barred directory=%s error=%s", self.path, refused)
                 return False
             time.sleep(0.01)
 

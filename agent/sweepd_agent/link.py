@@ -40,7 +40,7 @@ from sweepd.messages import (
     decode_outbox,
     encode,
 )
-from sweepd_agent.core.window import SessionForgotten, Window
+from sweepd_agent.core.window import Window
 
 ANSWER_S = 10.0  #: a store that takes longer for a short command counts as gone
 BLOCK_S = 15.0  #: of one blocking read; it wakes an idle agent
@@ -174,7 +174,7 @@ class Link:
                 await self._begin_session()
             if self._again is not None:
                 seq, self._again = self._again, None
-                for data in self._window_again(seq):
+                for data in self.window.again(seq):
                     await self._send(data)
                 continue
             data = self._next_batch()
@@ -203,13 +203,14 @@ class Link:
             if taken is None:
                 break
             message, text, taken_seen = taken
-            if size + len(text) + 1 > MESSAGE_LIMIT_BYTES:
-                if not messages:
-                    raise MessageTooLarge(message, len(text))
-                self._carried = taken
-                break
+            if size + len(text) + 1 > MESSAGE_LIMIT_BYTES and not messages:
+                raise MessageTooLarge(message, len(text))
             if not messages:
                 seen = taken_seen
+            # One entry says one `outbox_seen`: an offer with an older one would be docked twice.
+            if size + len(text) + 1 > MESSAGE_LIMIT_BYTES or taken_seen != seen:
+                self._carried = taken
+                break
             messages.append(message)
             texts.append(text)
             size += len(text) + 1
@@ -235,14 +236,6 @@ class Link:
     def _repeat_from(self, seq: int) -> None:
         self._again = seq if self._again is None else min(seq, self._again)
         self._wake.set()
-
-    def _window_again(self, seq: int) -> list[bytes]:
-        try:
-            return self.window.again(seq or None)
-        except SessionForgotten as error:
-            log.warning("link.session_forgotten agent=%s reason=%s", self._agent, error)
-            self._begun.clear()
-            return []
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -301,8 +294,15 @@ class Link:
         for message in self.window.acknowledge(entry.acknowledged):
             self._node.acknowledged(message)
         if entry.resend_from is not None:
-            self._repeat_from(entry.resend_from)
+            self._resend(entry.resend_from)
         self._wake.set()
+
+    def _resend(self, seq: int) -> None:
+        if seq > self.window.acknowledged:
+            self._repeat_from(seq)
+        else:  # it had acknowledged that: it does not know this session any more
+            log.warning("link.session_forgotten agent=%s asked_for=%d", self._agent, seq)
+            self._begun.clear()
 
     def _refused(self, message: Refuse) -> None:
         if not self.welcomed:

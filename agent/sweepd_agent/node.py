@@ -204,6 +204,16 @@ class Node:
         )
 
     def next_message(self) -> AgentMessage | None:
+        if self._renewal_due:
+            # Before all else: jobs that report without a pause must not cost their own leases.
+            self._renewal_due = False
+            self._renewals += 1
+            self._renewed_at = anyio.current_time()
+            return Renew([run.token for run in self._runs.values() if not run.ending_said])
+        # Nor the slots that are free; but the ends that an offer gives back come before it.
+        if self._offer_wanted and not any(run.ending_due for run in self._runs.values()):
+            self._offer_wanted = False
+            return self.slots.offer()
         while self._dirty:
             token = next(iter(self._dirty))
             run = self._dirty.pop(token)
@@ -213,14 +223,6 @@ class Node:
                 if isinstance(message, Reports):
                     self._metrics.reports.inc(len(message.points))
                 return message
-        if self._offer_wanted:
-            self._offer_wanted = False
-            return self.slots.offer()
-        if self._renewal_due:
-            self._renewal_due = False
-            self._renewals += 1
-            self._renewed_at = anyio.current_time()
-            return Renew([run.token for run in self._runs.values() if not run.ending_said])
         if self._leave_wanted:
             self._leave_wanted = False
             return Leave("the agent was stopped")
@@ -252,6 +254,11 @@ class Node:
                 self._spool.forget(token)
             case Renew():
                 self._renewals -= 1
+                # Who should have answered a question may have died after it took it.
+                for run in self._runs.values():
+                    if run.asking:
+                        run.ask_again()
+                        self._touch(run)
             case Leave():
                 self.left.set()
             case _:

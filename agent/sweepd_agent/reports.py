@@ -50,7 +50,7 @@ class ReportTail:
         """Whether the file has grown past what was read (a line that is not complete counts)."""
         try:
             return self.path.stat().st_size > self._offset
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def read(self) -> list[Point]:
@@ -67,26 +67,37 @@ class ReportTail:
             handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return []
+        except OSError as error:
+            self._complain(str(error), b"")
+            return []
         try:
+            return self._lines_of(handle)
+        except OSError as error:
+            self._complain(str(error), b"")
+            return []
+        finally:
+            os.close(handle)
+
+    def _lines_of(self, handle: int) -> list[bytes]:
+        while True:
             data = os.pread(handle, CHUNK_BYTES, self._offset)
             end = data.rfind(b"\n") + 1
             if end == 0 and len(data) == CHUNK_BYTES:  # one long line, and nothing after it
                 data = os.pread(handle, LINE_LIMIT_BYTES, self._offset)
                 end = data.find(b"\n") + 1
-        finally:
-            os.close(handle)
-        if end == 0 and len(data) == LINE_LIMIT_BYTES:
-            if not self._skipping:
-                self._complain("longer than 1 MiB", data)
-            self._skipping = True
-            self._offset += len(data)
-            return self._lines()
-        self._offset += end
-        lines = data[:end].splitlines(keepends=True)
-        if lines and self._skipping:
+            if end == 0 and len(data) == LINE_LIMIT_BYTES:
+                if not self._skipping:
+                    self._complain("longer than 1 MiB", data)
+                self._skipping = True
+                self._offset += len(data)
+                continue
+            self._offset += end
+            lines = data[:end].splitlines(keepends=True)
+            if not lines or not self._skipping:
+                return lines
             self._skipping = False
-            return lines[1:] or self._lines()
-        return lines
+            if len(lines) > 1:
+                return lines[1:]
 
     def _point(self, line: bytes) -> Point | None:
         try:

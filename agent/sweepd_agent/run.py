@@ -76,6 +76,15 @@ class Run:
         self._asked.clear()
         self.tail.rewind()
 
+    @property
+    def ending_due(self) -> bool:
+        """Whether its end is durable and still to be said."""
+        return self.ending is not None and not self.ending_said
+
+    def ask_again(self) -> None:
+        """Ask once more for what the job waits for; asked twice, a coordinator answers once."""
+        self._asked.clear()
+
     def answered(self, name: str) -> None:
         """The job has its parameter; it may ask again."""
         self.asking.pop(name, None)
@@ -102,7 +111,7 @@ class Run:
                 )
         if points := self.tail.read():
             return Reports(assign.study, assign.trial, assign.attempt, assign.token, points)
-        if self.ending is not None and not self.ending_said:
+        if self.ending_due:
             self.ending_said = True
             return self.ending
         return None

@@ -45,6 +45,7 @@ class Spool:
     """See the module. Its methods may be called from any thread.
 
     `take` and `put` raise OSError when the disk refuses (it is full, say); nothing is owed then.
+    `forget` and the rewriting do not: what the disk did not take is repaired at the next start.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,7 +78,11 @@ class Spool:
     def forget(self, token: str) -> None:
         """The end of this attempt was acknowledged."""
         if token in self._owed:
-            self._write(Debt(token), durable=False)
+            try:
+                self._write(Debt(token), durable=False)
+            except OSError:
+                with self._lock:
+                    self._apply(Debt(token))
 
     def close(self) -> None:
         os.close(self._handle)
@@ -109,8 +114,16 @@ class Spool:
             self._size += len(line)
             self._apply(debt)
             if self._size > COMPACT_BYTES and self._size > 4 * len(self._owed_lines()):
-                os.close(self._handle)
-                self._rewrite()
+                self._compact()
+
+    def _compact(self) -> None:
+        # The old file stays open until the new one is: a closed number soon belongs to a socket.
+        old = self._handle
+        try:
+            self._rewrite()
+        except OSError:
+            return  # the old one says the same, at greater length
+        os.close(old)
 
     def _owed_lines(self) -> bytes:
         return b"".join(msgspec.json.encode(debt) + b"\n" for debt in self._owed.values())

@@ -80,7 +80,7 @@ def parameters(params: Mapping[str, Any]) -> str:
 def why(record: TrialRecord, study: StudyRecord, facts: StudyFacts, now_s: float) -> list[str]:
     """Return, in sentences, where a trial is and how it came there; *now_s*: since 1970."""
     head = f"Trial {record.number} of {study.name} is {record.state.value}"
-    told = [f"{head}: {record.reason}." if record.reason else f"{head}."]
+    told = [_sentence(f"{head}: {record.reason}" if record.reason else head)]
     if record.values:
         values = ", ".join(f"{metric} {number(value)}" for metric, value in record.values.items())
         told.append(f"Its value is {values}.")
@@ -102,6 +102,10 @@ def why(record: TrialRecord, study: StudyRecord, facts: StudyFacts, now_s: float
             + (f": {study.reason}." if study.reason else " and no slot took it yet.")
         )
     return told
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _why_attempt(attempt: AttemptRecord, now_s: float) -> list[str]:

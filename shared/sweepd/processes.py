@@ -149,20 +149,6 @@ def kill_descendants(pid: int) -> list[int]:
         pause_s = min(pause_s * 2, 0.1)
 
 
-def end_descendants(pid: int, grace_s: float) -> list[int]:
-    """Ask every descendant of *pid* to end (SIGTERM, once), and kill those left after *grace_s*.
-
-    Returns the pids that had to be killed.
-    """
-    signal_all(descendants(pid), signal.SIGTERM)
-    deadline = time.monotonic() + grace_s
-    while descendants(pid):
-        if time.monotonic() >= deadline:
-            return kill_descendants(pid)
-        time.sleep(0.005)
-    return []
-
-
 def marked(name: str, value: str) -> list[Process]:
     """Return the living processes that were started with the environment variable *name*=*value*.
 

@@ -24,7 +24,7 @@ from sweepd.keys import Keys
 from sweepd.messages import FeedEntry, decode_feed
 from sweepd.records import AgentRecord, CurvePoint, StudyRecord, TrialRecord
 from sweepd.statedir import DEFAULT_STATE, StateDirectory
-from sweepd.states import STUDY_ENDS, TRIAL_ENDS, TrialState
+from sweepd.states import TRIAL_ENDS, TrialState
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # noqa: UP035  (typing has it from 3.11 on)
@@ -172,13 +172,6 @@ class Reader:
         found = {number: points for number, points in live.items() if points}
         return found | {int(number): _curve_decoder.decode(data) for number, data in folded.items()}
 
-    def curve(self, study: str, number: int) -> list[CurvePoint]:
-        """Return the points of one trial, as it stands in the store."""
-        live = self.points(study, [number])[number]
-        with self.reaching():
-            data = cast("bytes | None", self.redis.hget(self.keys.curves(study), str(number)))
-        return live if data is None else _curve_decoder.decode(data)
-
     def agents(self) -> list[AgentRecord]:
         """Return all agents by id, those that left included."""
         with self.reaching():
@@ -189,7 +182,7 @@ class Reader:
         """Return the attempts that hold a lease now, of all studies."""
         held: list[results.Holding] = []
         for record in self.studies():
-            if record.state not in STUDY_ENDS:
+            if record.finished_at is None:  # also one that was cancelled and whose trials still end
                 held += results.holdings(record.id, self.trials(record.id))
         return held
 

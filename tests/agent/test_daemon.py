@@ -51,6 +51,15 @@ for step in itertools.count(1):
     time.sleep(0.01)
 """
 
+HEAP_LINES = 600_000
+HEAP = f"""
+import os, time
+line = '{{"ordinal": %d, "step": %d, "metrics": {{"loss": 0.5, "' + 40 * 'x' + '": 1.0}}}}\\n'
+with open(os.path.dirname(os.environ["SWEEPD_ATTEMPT"]) + "/reports.ndjson", "w") as file:
+    file.writelines(line % (number, number) for number in range(1, {HEAP_LINES} + 1))
+time.sleep(600)
+"""
+
 
 def output(state: Path, trial: int = 0, attempt: int = 1) -> str:
     file = state / "attempts" / "s1" / str(trial) / str(attempt) / "output.log"
@@ -248,6 +257,35 @@ def objective(trial):
         assert end.outcome is AttemptOutcome.FINISHED, end.message
         assert (end.values, end.attributes) == ({"loss": 0.5}, {"kind": "test"})
         assert [point.metrics for point in coordinator.points("t")] == [{"loss": 0.25}]
+
+
+def test_a_question_that_nobody_answers_is_asked_again(
+    store: RedisServer, coordinator: ScriptedCoordinator, state: Path, tmp_path: Path
+) -> None:
+    """The coordinator took it and died: its successor does not know that it was asked."""
+    (tmp_path / "train.py").write_text("def objective(trial):\n    return trial.suggest_float('x', 0, 1)\n")
+    job = Job("objective", "train.py:objective", executor="process", workdir=str(tmp_path),
+              objectives=[["loss", "minimize"]])  # fmt: skip
+    with agent_process(store, state):
+        coordinator.welcome(lease_ttl_s=0.9)
+        coordinator.say(assign("t", job, params={}, declared=False))
+        asked = coordinator.hear(SuggestParameter)
+        assert coordinator.hear(SuggestParameter) == asked
+        coordinator.say(Suggested("t", "x", 0.25))
+        assert coordinator.hear(Finished).values == {"loss": 0.25}
+
+
+def test_a_heap_of_reports_holds_up_neither_leases_nor_free_slots(
+    store: RedisServer, coordinator: ScriptedCoordinator, state: Path
+) -> None:
+    with agent_process(store, state):
+        coordinator.welcome(lease_ttl_s=3)
+        coordinator.say(assign("t", script(HEAP)))
+        coordinator.say(assign("u", script("pass"), trial=1))
+        coordinator.hear(Finished, lambda end: end.token == "u")
+        assert coordinator.hear(Offer).slots == 1
+        coordinator.hear(Renew, lambda said: said.tokens == ["t"])
+        assert len(coordinator.points("t")) < HEAP_LINES, "both came before the last report"
 
 
 def test_leases_are_renewed_and_the_heartbeat_goes_on_without_attempts(

@@ -6,6 +6,7 @@ import fcntl
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -224,3 +225,14 @@ def test_what_will_not_die_is_said_to_be_left(directory: AttemptDirectory) -> No
 
 def test_an_attempt_that_has_no_directory_has_nothing_left(tmp_path: Path) -> None:
     assert AttemptDirectory(tmp_path / "none").kill(1)
+
+
+def test_a_full_disk_keeps_the_directory_from_being_barred_for_so_long(directory: AttemptDirectory) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        assert not directory.kill(0.05), "a launch may still be on its way"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert directory.kill(0.05)
+    assert directory.used

@@ -192,6 +192,7 @@ CASES: list[tuple[str, str, Evidence, Orders, End]] = [
         NONE,
         End(O.FAILED, F.CRASHED, "the supervisor of the attempt was killed\nso far"),
     ),
+    ("its supervisor did not manage", "command", Evidence(None), STOP, End(O.PRUNED, message="rung 1")),
     (
         "its supervisor was killed for memory",
         "command",

@@ -22,6 +22,7 @@ from sweepd.messages import (
     CoordinatorMessage,
     Hello,
     Leave,
+    OutboxEntry,
     Refuse,
     Renew,
     Revoke,
@@ -150,6 +151,28 @@ async def test_a_gap_is_filled_with_the_same_messages(
         assert talker.sessions == 1
 
 
+async def test_a_gap_that_was_filled_meanwhile_is_no_lost_session(
+    store: RedisServer, coordinator: ScriptedCoordinator
+) -> None:
+    talker = Talker()
+    async with linked(store, talker) as link:
+        await welcomed(coordinator, link)
+        coordinator.silent = True
+        talker.say("a")
+        await heard(coordinator, [HELLO, *renewals("a")])
+        client = store.client()
+        with client.pipeline(transaction=True) as both:  # so that one read finds both entries
+            for number, seq, resend in ((3, 1, 2), (4, 2, None)):
+                entry = OutboxEntry(number, link.session, seq, [], resend_from=resend)
+                both.xadd(coordinator.keys.outbox("a1"), {"e": encode(entry)}, id=f"{number}-0")
+            both.execute()
+        client.close()
+        await wait_until_async(lambda: len(link.window) == 0)
+        talker.say("b")
+        await heard(coordinator, [HELLO, *renewals("a", "b")])
+        assert talker.sessions == 1
+
+
 async def test_what_is_unacknowledged_is_bounded_and_nothing_is_lost(
     store: RedisServer, coordinator: ScriptedCoordinator
 ) -> None:
@@ -190,6 +213,28 @@ async def test_entries_are_smaller_than_the_limit_and_the_window_has_a_size(
         assert all(first.outbox_seen <= later.outbox_seen for first, later in zip(
             coordinator.batches, coordinator.batches[1:], strict=False
         ))  # fmt: skip
+
+
+async def test_what_was_kept_back_does_not_make_the_next_entry_older_than_it_is(
+    store: RedisServer, coordinator: ScriptedCoordinator
+) -> None:
+    """An offer made after an assignment was seen must not say that it was not."""
+    talker = Talker()
+    async with linked(store, talker) as link:
+        await welcomed(coordinator, link)
+        coordinator.silent = True
+        talker.say(*(str(number) * 100_000 for number in range(9)))
+        await wait_until_async(lambda: not talker.waiting)  # the ninth was taken and found no room
+        coordinator.say(Revoke("t", AttemptOutcome.CANCELLED))
+        await wait_until_async(lambda: len(talker.received_) == 2)
+        talker.say("z")
+        await wait_until_async(lambda: coordinator.read() or len(coordinator.batches) == 5)
+        coordinator.silent = False
+        coordinator.say()
+        await wait_until_async(lambda: coordinator.read() or coordinator.heard[-1:] == renewals("z"))
+        kept_back, last = coordinator.batches[-2:]
+        assert (kept_back.messages, last.messages) == (renewals("8" * 100_000), renewals("z"))
+        assert kept_back.outbox_seen < last.outbox_seen
 
 
 async def test_a_message_that_no_entry_can_carry_ends_the_link_by_name(

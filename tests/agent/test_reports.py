@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweepd.messages import MESSAGE_LIMIT_BYTES, Point, Reports, encode
+from sweepd_agent import reports
 from sweepd_agent.reports import CHUNK_BYTES, LINE_LIMIT_BYTES, POINT_LIMIT_BYTES, ReportTail
 
 
@@ -150,3 +151,24 @@ def test_however_the_writes_and_reads_fall_no_point_is_lost_doubled_or_moved(
     write(tail, data)
     found += [said for piece in read_all(tail) for said in piece]
     assert found == [point(ordinal) for ordinal in range(1, count + 1)]
+
+
+def test_a_line_without_an_end_of_any_length_is_passed_over(
+    tail: ReportTail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "LINE_LIMIT_BYTES", CHUNK_BYTES)
+    with tail.path.open("wb") as file:
+        file.truncate(CHUNK_BYTES * 2_000)  # zeros, and no disk is used for them
+    write(tail, b"\n" + line(1))
+    assert read_all(tail) == [[point(1)]]
+
+
+def test_a_file_that_cannot_be_read_has_nothing_to_read(
+    tail: ReportTail, caplog: pytest.LogCaptureFixture
+) -> None:
+    tail.path.mkdir()
+    assert tail.read() == []
+    tail.path.rmdir()
+    tail.path.symlink_to(tail.path)
+    assert (tail.read(), tail.behind) == ([], False)
+    assert caplog.text.count("report.unreadable") == 2

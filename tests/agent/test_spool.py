@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from sweepd.messages import Decline, Finished
 from sweepd.states import AttemptOutcome
+from sweepd_agent import spool as spool_module
 from sweepd_agent.spool import COMPACT_BYTES, Debt, Spool
 
 HERE = Path("/state/attempts/s1/0/1")
@@ -96,6 +98,39 @@ def test_a_full_disk_is_said_and_leaves_no_half_line(path: Path) -> None:
     assert [debt.token for debt in spool.owed] == ["t"]
     spool.put(end("v"), HERE)
     assert [debt.token for debt in reopened(path)] == ["t", "v"]
+
+
+def test_a_full_disk_does_not_keep_an_end_from_being_paid(path: Path) -> None:
+    spool = Spool(path)
+    spool.put(end("t"), HERE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+    try:
+        spool.forget("t")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert spool.owed == []
+    spool.put(end("u"), HERE)
+    assert [debt.token for debt in reopened(path)] == ["t", "u"], "an end is sent twice, not lost"
+
+
+def test_a_full_disk_at_the_rewriting_leaves_the_old_file_in_use(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    spool = Spool(path)
+    monkeypatch.setattr(spool_module, "write_durably", full)
+    for number in range(2 * COMPACT_BYTES // 1_000):
+        spool.put(end(str(number), "x" * 1_000), HERE)
+        spool.forget(str(number))
+    spool.put(end("kept"), HERE)
+    monkeypatch.undo()
+    assert path.stat().st_size == spool.size_bytes > COMPACT_BYTES
+    assert [debt.token for debt in reopened(path)] == ["kept"]
+    spool.put(end("u"), HERE)
+    assert spool.size_bytes < COMPACT_BYTES, "tried again once there is room"
 
 
 @settings(max_examples=40)  # each change is an fsync

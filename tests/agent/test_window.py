@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweepd.messages import AgentMessage, Leave, Renew
-from sweepd_agent.core.window import SessionForgotten, Window
+from sweepd_agent.core.window import Window
 
 
 def renewals(*names: str) -> list[AgentMessage]:
@@ -70,10 +70,3 @@ def test_a_gap_is_filled_from_the_batch_that_holds_it() -> None:
     assert window.again(2) == [b"ab", b"c", b"def"]
     assert window.again(4) == [b"def"]
     assert window.again(7) == []
-
-
-def test_a_gap_in_what_was_acknowledged_means_that_the_session_is_forgotten() -> None:
-    window = filled()
-    window.acknowledge(3)
-    with pytest.raises(SessionForgotten):
-        window.again(3)

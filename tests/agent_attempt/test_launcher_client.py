@@ -118,6 +118,16 @@ def test_a_launcher_that_is_never_ready_is_ended(
     with_launcher(tmp_path, python, use)
 
 
+def test_what_a_wrapper_prints_before_is_passed_over(tmp_path: Path, stub: Callable[[str], str]) -> None:
+    python = stub(
+        "print('activating the environment', flush=True)\n"
+        "print(1, flush=True)\n"
+        "say(ready=True, nemo_run='1')\n"
+        "for request in requests(): say(id=request['id'], ok=True)\n"
+    )
+    with_launcher(tmp_path, python, lambda launcher: launcher.launch(tmp_path))
+
+
 def test_after_a_death_another_is_asked_once(tmp_path: Path, stub: Callable[[str], str]) -> None:
     python = stub(
         "say(ready=True, nemo_run='1')\n"
@@ -153,6 +163,20 @@ def test_an_attempt_that_started_before_the_death_is_not_started_again(
     )
     with_launcher(tmp_path, python, lambda launcher: launcher.launch(tmp_path))
     assert starts(tmp_path) == 1
+
+
+def test_an_attempt_that_the_dead_launcher_started_late_is_started(
+    tmp_path: Path, stub: Callable[[str], str]
+) -> None:
+    python = stub(
+        "say(ready=True, nemo_run='1')\n"
+        "for request in requests():\n"
+        "    if start == 1: sys.exit(1)\n"
+        "    Path(request['attempt']).with_name('supervisor.json').write_text('{}')\n"
+        "    say(id=request['id'], ok=False, **{'class': 'launch_error', 'error': 'started before'})\n"
+    )
+    with_launcher(tmp_path, python, lambda launcher: launcher.launch(tmp_path))
+    assert starts(tmp_path) == 2
 
 
 def test_an_answer_that_never_comes_is_not_waited_for(
@@ -224,6 +248,6 @@ def test_a_warm_up_that_is_given_up_leaves_no_child(tmp_path: Path, stub: Callab
             tasks.start_soon(launcher.warm_up)
             await wait_until_async(lambda: pid.exists() and pid.read_text())
             tasks.cancel_scope.cancel()
-        assert not Path(f"/proc/{pid.read_text()}").exists()
+        await wait_until_async(lambda: not Path(f"/proc/{pid.read_text()}").exists())
 
     with_launcher(tmp_path, python, use)

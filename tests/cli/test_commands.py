@@ -21,8 +21,8 @@ from waiting import wait_until
 from sweepd import __version__
 from sweepd.cli.app import app
 from sweepd.embedded import EmbeddedStore, running_store
-from sweepd.messages import CancelStudy, ClientRequest, Reply, SubmitStudy
-from sweepd.records import BestRecord, CurvePoint, StudyRecord
+from sweepd.messages import CancelStudy, ClientRequest, Device, Reply, SubmitStudy
+from sweepd.records import AgentRecord, BestRecord, CurvePoint, StudyRecord
 from sweepd.statedir import Purpose, StateDirectory
 from sweepd.states import AttemptOutcome, StudyState, TrialState
 
@@ -97,6 +97,28 @@ def test_ls_json_is_a_list_of_what_show_prints(
     assert listed == [shown]
     assert shown["counts"]["complete"] == 1
     assert shown["best"] == [{"number": 0, "values": {"accuracy": 0.75}, "params": digits.best.params}]  # pyright: ignore
+
+
+def test_agents_lists_machines_and_what_they_hold(
+    sweepd: Sweepd, server: RedisServer, scripted: Scripted
+) -> None:
+    device = Device("GPU-1", "H200", 141_000)
+    held = trial_record(1, TrialState.RUNNING, attempts=[attempt_record(devices=["GPU-1"])])
+    scripted.put(study_record(), [held])
+    scripted.put_agent(AgentRecord("node-a", "host-a", "s", slots=2, devices=[device], last_seen_at=AT))
+    row = sweepd("agents", "--redis", server.url).stdout.splitlines()[1]
+    assert row.split()[:3] == ["node-a", "host-a", "connected"]
+    assert row.split()[-4:] == ["1/2", "1/1", "digits-1", "#1"]
+    (agent,) = json.loads(sweepd("agents", "--json", "--redis", server.url).stdout)
+    assert agent["running"] == [["digits-1", 1, 1]]
+    assert agent["gpus"][0]["leased_by"] == ["digits-1", 1, 1]
+    assert set(agent) == {"id", "host", "state", "last_seen_s", "slots", "gpus", "running"}
+
+
+def test_agents_of_an_empty_store_says_how_to_start_one(sweepd: Sweepd, server: RedisServer) -> None:
+    result = sweepd("agents", "--redis", server.url)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "sweepd agent" in result.stderr
 
 
 def test_show_tells_people_the_state_the_goal_and_the_best(
@@ -288,6 +310,17 @@ def test_logs_prints_the_newest_attempts_output_byte_for_byte(
     assert "no attempt 3: there are 2" in result.stderr
 
 
+def test_logs_of_a_job_that_printed_nothing_say_so(
+    sweepd: Sweepd, server: RedisServer, scripted: Scripted, tmp_path: Path
+) -> None:
+    log = tmp_path / "output.log"
+    log.touch()
+    put_logged(scripted, attempt_record(host=socket.gethostname(), log=str(log)))
+    result = sweepd("logs", "digits", 0, "--redis", server.url)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "attempt 1 of trial 0 has printed nothing\n"
+
+
 def test_logs_of_another_host_names_the_place_and_prints_the_recorded_tail(
     sweepd: Sweepd, server: RedisServer, scripted: Scripted
 ) -> None:
@@ -393,6 +426,7 @@ USAGE_ERRORS: list[tuple[list[str], str]] = [
     (["check", "nowhere.yaml"], "nowhere.yaml"),
     (["submit", "nowhere.yaml"], "nowhere.yaml"),
     (["run"], "name a study file, or an --objective"),
+    (["run", "train.py"], "--objective train.py:FUNCTION"),
     (["run", "study.yaml", "--objective", "train.py:f"], "not both"),
     (["run", "study.yaml", "--trials", "3"], "--trials goes with --objective"),
     (["run", "study.yaml", "--direction", "maximize"], "--direction goes with --objective"),
@@ -452,6 +486,10 @@ def test_no_store_anywhere_names_both_places(
     told = " ".join(result.stderr.split())
     assert f"no store runs in {tmp_path / '.sweepd'} and none answers at redis://127.0.0.1" in told
     assert "sweepd up" in told
+    (tmp_path / ".sweepd/store/appendonlydir").mkdir(parents=True)
+    result = sweepd("watch", "digits")
+    assert result.exit_code == 3
+    assert "`show` and `trials` read what is at rest there" in " ".join(result.stderr.split())
     result = sweepd("submit", "study.yaml", "--state", "elsewhere")
     assert result.exit_code == 3
     assert "sweepd up --state elsewhere" in " ".join(result.stderr.split())

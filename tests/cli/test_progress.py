@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from sweepd import explain
 from sweepd.cli import screen
 from sweepd.cli.progress import LINES, LineView, LiveView, NoView, sparkline, watching
 from sweepd.cli.summary import exit_code, one_line, print_failure, print_hints, print_result
+from sweepd.cli.tables import trial_table
 from sweepd.client import Client
 from sweepd.follow import Follower
 from sweepd.records import AttemptRecord, BestRecord, CurvePoint, TrialRecord
+from sweepd.results import ObjectiveFacts, StudyFacts
 from sweepd.states import AttemptOutcome, StudyState, TrialState
 
 BEST = BestRecord(0, {"accuracy": 0.75}, {"lr": 0.1, "kind": "[adam]"})
@@ -219,7 +222,7 @@ def test_the_result_lists_the_ten_best_and_the_parameters(
 
 def test_hints_are_commands_that_can_be_copied(capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:
     record = study_record(state=StudyState.PAUSED, best=BEST)
-    print_hints(record, Path("/x/logs"), "my state", ["sweepd", "run", "my study.yaml"])
+    print_hints(record, Path("/x/logs"), ["--state", "my state"], ["sweepd", "run", "my study.yaml"])
     lines = [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()]
     assert lines[1:] == [
         "every trial sweepd trials digits --state 'my state'",
@@ -227,6 +230,69 @@ def test_hints_are_commands_that_can_be_copied(capsys: pytest.CaptureFixture[str
         "logs of sweepd itself /x/logs",
         "go on sweepd run 'my study.yaml'",
     ]
+
+
+def test_a_study_without_a_best_trial_is_begun_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    record = study_record(state=StudyState.DONE)
+    print_hints(record, Path("/x/logs"), ["--redis", "redis://far"], ["sweepd", "run", "study.yaml"])
+    lines = [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()]
+    assert lines[1:] == [
+        "every trial sweepd trials digits --redis redis://far",
+        "how a trial ended sweepd why digits 0 --redis redis://far",
+        "logs of sweepd itself /x/logs",
+        "begin anew, when mended sweepd run study.yaml --new",
+    ]
+
+
+def test_a_long_command_is_not_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = Console(width=40, highlight=False)
+    monkeypatch.setattr(screen, "stderr", lambda: narrow)
+    command = ["sweepd", "run", "a/long/way/to/the/file/of/the/study.yaml"]
+    print_hints(study_record(state=StudyState.PAUSED), Path("/x/logs"), [], command)
+    assert " ".join(command) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("called", "on_path", "program"),
+    [
+        ("venv/bin/sweepd", True, ["sweepd"]),
+        ("venv/bin/sweepd", False, ["venv/bin/sweepd"]),
+        ("site-packages/sweepd/__main__.py", True, [sys.executable, "-m", "sweepd"]),
+        ("bin/pytest", False, ["sweepd"]),
+    ],
+)
+def test_the_program_is_named_as_it_can_be_typed(
+    called: str, on_path: bool, program: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("venv/bin", "empty"):
+        (tmp_path / folder).mkdir(parents=True)
+    script = tmp_path / "venv/bin/sweepd"
+    script.touch(mode=0o700)
+    monkeypatch.setenv("PATH", str(tmp_path / ("venv/bin" if on_path else "empty")))
+    monkeypatch.setattr(sys, "argv", [called, "run"])
+    assert screen.program() == program
+
+
+@pytest.mark.parametrize("reasons", [True, False])
+def test_a_narrow_terminal_cuts_parameters_and_no_number(
+    reasons: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(file=Stream(True), width=76, color_system=None, highlight=False)
+    monkeypatch.setattr(screen, "stdout", lambda: console)
+    record = ended(7, value=0.123456)
+    for number in range(9):
+        record.params[f"parameter_{number}"] = 0.5
+    facts = StudyFacts([ObjectiveFacts("accuracy", "maximize")])
+    console.print(trial_table([record], facts, reasons=reasons))
+    head, row = written(console).splitlines()
+    wanted = ["trial", "state", "accuracy", "reports", "step", "took", "parameters"]
+    assert head.split() == [*wanted, *(["reason"] if reasons else [])]
+    assert row.split()[:3] == ["7", "complete", "0.123456"]
+    assert "…" in row
+    assert len(row) <= 76
 
 
 def test_a_failure_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -207,6 +207,7 @@ def test_a_study_that_is_done_prints_its_result_again(finished: Place) -> None:
     again = finished("run", "study.yaml", "--slots", "2", "--json", "--quiet")
     assert (again.returncode, again.stderr) == (0, "")
     assert json.loads(again.stdout) == finished.json("show", "small")
+    assert "small is done already; --new runs another one" in finished("run", "study.yaml").stderr
 
 
 def test_quiet_prints_one_line(finished: Place) -> None:
@@ -279,6 +280,16 @@ def test_when_the_first_three_fail_alike_the_traceback_is_shown_and_how_to_go_on
     done = place("run", file, "--slots", "2", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["complete"] >= 5
+
+
+def test_a_study_whose_few_trials_all_failed_shows_the_traceback_and_begins_anew(place: Place) -> None:
+    file = place.study("broken", 3)
+    for _ in range(2):  # the second time it is done already
+        done = place("run", file, "--slots", "1")
+        assert done.returncode == 1
+        assert "small is done: 3 failed" in done.stdout
+        assert ", in broken" in done.stderr
+        assert f"sweepd run {file} --slots 1 --new" in done.stderr
 
 
 def test_a_study_without_a_complete_trial_failed(place: Place) -> None:
@@ -469,8 +480,10 @@ def test_try_runs_one_trial_with_its_output_on_the_screen_and_keeps_nothing(plac
     assert done.stdout.startswith("x is 0.")
     assert "trial 0 complete: loss 0." in done.stderr
     assert not (place.path / ".sweepd").exists()
-    trial = json.loads(place("try", file, "--json").stdout.splitlines()[-1])
+    asked = place("try", file, "--json")
+    trial = json.loads(asked.stdout)  # nothing else: what the job prints is on stderr then
     assert (trial["number"], trial["state"]) == (0, "complete")
+    assert "x is 0." in asked.stderr
 
 
 def test_try_of_a_job_that_fails_shows_its_traceback_and_exits_with_1(place: Place) -> None:

@@ -113,6 +113,20 @@ def test_an_edit_of_a_running_study_holds_from_the_next_lease_on() -> None:
     assert [assign.job.time_limit_s for assign in agent.assigned] == [None, 7200.0]
 
 
+def test_a_budget_that_is_cut_holds_for_suggestions_on_their_way() -> None:
+    world = World()
+    world.submit(budget={"trials": 8})
+    asks, world.asks = world.asks, []
+    assert len(asks) > 2
+    world.submit(budget={"trials": 2})
+    world.asks = asks
+    world.settle()
+    assert sorted(number for _, number in world.records.trials) == [0, 1]
+    world.submit(budget={"trials": 7})
+    world.settle()
+    assert sorted(number for _, number in world.records.trials) == list(range(7))
+
+
 def test_pause_gives_the_slots_back_and_resume_goes_on() -> None:
     world, agent = running_world()
     study = world.study().id

@@ -382,6 +382,19 @@ def test_trials_spread_over_agents() -> None:
     assert [len(agent.assigned) for agent in agents] == [2, 2]
 
 
+def test_agents_that_offer_at_once_each_take_what_the_other_left() -> None:
+    world = World()
+    for name in ("one", "two"):
+        world.submit(name=name, budget={"trials": 1})
+    world.settle()
+    agents = [world.agent(name) for name in "ab"]
+    for agent in agents:
+        agent.hello()
+    world.turn(*(agent.batch(Offer(1, 1)) for agent in agents))
+    taken = [assign.study_name for agent in agents for assign in agent.assigned]
+    assert taken == ["one", "two"]
+
+
 def test_studies_share_the_slots() -> None:
     world = World()
     world.submit(name="one", budget={"trials": 8})

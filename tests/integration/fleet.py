@@ -28,6 +28,7 @@ from sweepd.client import Client
 from sweepd.keys import Keys
 from sweepd.records import EndRecord, StudyRecord, TrialRecord
 from sweepd.states import STUDY_ENDS
+from sweepd.tether import tethered
 
 KEYS = Keys()
 
@@ -43,7 +44,11 @@ class Daemon:
         assert self._process is None, f"{self.name} runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(os.environ)
+                tethered(self.command),  # a test run that is killed leaves no daemon behind
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(os.environ),
             )
 
     @property

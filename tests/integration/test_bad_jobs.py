@@ -30,7 +30,7 @@ elif how == "megabyte":
     sys.stdout.flush()
     sys.exit(3)
 elif how == "stubborn children":
-    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('!', flush=True); time.sleep(600)"
     child = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
     child.stdout.readline()
     daemon = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE, start_new_session=True)

@@ -96,6 +96,8 @@ def judge_end(kind: str, evidence: Evidence, orders: Orders) -> End:
     if result is not None and result.error is not None:
         return _failed(_gpu_oom(result.error) or result.failure, result.error)
     if exited is None:
+        if orders.verdict is not Verdict.CONTINUE:  # we killed what did not end in time
+            return End(asked_to_end, message=orders.reason)
         if evidence.out_of_memory:
             return _failed(FailureClass.OOM, _told("the kernel killed the attempt for memory", evidence.tail))
         return _failed(FailureClass.CRASHED, _told("the supervisor of the attempt was killed", evidence.tail))

@@ -10,12 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sweepd.errors import SweepdError
 from sweepd.messages import UNACKNOWLEDGED_BYTES, UNACKNOWLEDGED_MESSAGES, AgentMessage
-
-
-class SessionForgotten(SweepdError):
-    """The coordinator asks for messages it had acknowledged: it does not know this session any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +35,7 @@ class Window:
         self._limit_messages, self._limit_bytes = messages, size_bytes
         self._batches: deque[Batch] = deque()
         self._messages = self._bytes = 0
-        self._acknowledged = 0
+        self.acknowledged = 0  #: everything up to this number is done with
         self.next_seq = 1
 
     def __len__(self) -> int:
@@ -59,7 +54,7 @@ class Window:
 
     @property
     def _done_in_first(self) -> int:
-        return max(0, self._acknowledged - self._batches[0].first_seq + 1) if self._batches else 0
+        return max(0, self.acknowledged - self._batches[0].first_seq + 1) if self._batches else 0
 
     def add(self, messages: Iterable[AgentMessage], data: bytes) -> Batch:
         """Number *messages*, which *data* carries, and keep them until they are acknowledged."""
@@ -80,7 +75,7 @@ class Window:
             done += [
                 message
                 for number, message in enumerate(batch.messages, batch.first_seq)
-                if self._acknowledged < number <= seq
+                if self.acknowledged < number <= seq
             ]
             if batch.last_seq > seq:
                 break
@@ -88,16 +83,9 @@ class Window:
             batch = self._batches.popleft()
             self._messages -= len(batch.messages)
             self._bytes -= len(batch.data)
-        self._acknowledged = max(self._acknowledged, seq)
+        self.acknowledged = max(self.acknowledged, seq)
         return done
 
-    def again(self, seq: int | None = None) -> list[bytes]:
-        """Return what must be sent again: every batch that holds *seq* or a later message.
-
-        Raises :class:`SessionForgotten` when *seq* was acknowledged before.
-        """
-        if seq is None:
-            return [batch.data for batch in self._batches]
-        if seq <= self._acknowledged:
-            raise SessionForgotten
+    def again(self, seq: int = 0) -> list[bytes]:
+        """Return what must be sent again: every batch that holds *seq* or a later message."""
         return [batch.data for batch in self._batches if batch.last_seq >= seq]

@@ -102,7 +102,8 @@ class Launcher:
                     return
                 problem = str(error)
             else:
-                if answer["ok"]:
+                # The forks of a child that died go on: the first one may win after all.
+                if answer["ok"] or (attempt / "supervisor.json").exists():
                     return
                 raise LaunchError(FailureClass(answer["class"]), answer["error"])
         raise LaunchError(FailureClass.LAUNCH_ERROR, problem)
@@ -175,11 +176,11 @@ class _Child:
         lines = BufferedByteReceiveStream(self._process.stdout)
         try:
             while True:
-                message = json.loads(await lines.receive_until(b"\n", _LINE_LIMIT))
+                message = _object(await lines.receive_until(b"\n", _LINE_LIMIT))
                 if "ready" in message:
                     self.version, self.problem = message.get("nemo_run", ""), message.get("error", "")
                     self.ready.set()
-                elif message["id"] in self._waiting:
+                elif message.get("id") in self._waiting:
                     self._answers[message["id"]] = message
                     self._waiting[message["id"]].set()
         except (anyio.EndOfStream, anyio.IncompleteRead):
@@ -250,6 +251,15 @@ class _Child:
                 await self._process.stdin.send(json.dumps(message).encode() + b"\n")
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 pass  # `listen` sees the end as well, and tells.
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """Return the JSON object on *line*; an empty one if that is none, as a wrapper's banner."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _environment(home: Path, python: str) -> dict[str, str]:

@@ -58,12 +58,15 @@ class Ledger:
         changes = self.changes
         for agent_id, messages in self._boxes.items():
             record = self.agents[agent_id].record
+            resend = self._resend.get(agent_id)
+            if resend is not None and resend <= record.last_seq:
+                resend = None  # what was missing came later in the same turn
             changes.outboxes[agent_id] = OutboxEntry(
                 number=record.outbox,
                 session=record.session,
                 acknowledged=record.last_seq,
                 messages=messages,
-                resend_from=self._resend.get(agent_id),
+                resend_from=resend,
             )
             changes.agents[agent_id] = record
         self._boxes, self._resend = {}, {}

@@ -66,7 +66,7 @@ def _submit(ledger: Ledger, request_id: str, request: SubmitStudy) -> Reply:
             request_id,
             old,
             error=f"a study named {spec.name!r} exists and is {old.record.state.value}: "
-            "submit with --new to create another, or choose another name",
+            "--new creates another, or choose another name",
         )
     difference = specs.difference(old.spec, spec)
     if not difference.editable:
@@ -75,7 +75,7 @@ def _submit(ledger: Ledger, request_id: str, request: SubmitStudy) -> Reply:
             request_id,
             old,
             error=f"a study named {spec.name!r} exists with another definition:\n{lines}\n"
-            "only budget, resources, limits and retry may change; submit with --new to create another study",
+            "only budget, resources, limits and retry may change; --new creates another study",
         )
     if difference.lines:
         old.adopt(difference.spec)

@@ -40,6 +40,8 @@ class Study:
     def adopt(self, spec: StudySpec) -> None:
         """Take an edited spec: what agents are told follows it from the next lease on."""
         self.spec = spec
+        # Of a budget that was cut: suggestions on their way that nobody waits for any more.
+        self.asked = min(self.asked, budget.remaining(self.record, spec, 0))
         task = spec.task
         self.resources = Resources(
             gpus=spec.resources.gpus,

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 import sweepd
 from sweepd.cli import (
+    agents,
     check,
     daemons,
     logs,
@@ -82,5 +83,6 @@ app.command("watch", rich_help_panel=_STUDIES)(watch.watch)
 app.command("why", rich_help_panel=_STUDIES)(why.why)
 app.command("logs", rich_help_panel=_STUDIES)(logs.logs)
 app.command("cancel", rich_help_panel=_STUDIES)(submit.cancel)
+app.command("agents", rich_help_panel=_FLEET)(agents.agents)
 app.command("coordinator", rich_help_panel=_FLEET, context_settings=PASS_ON)(daemons.coordinator)
 app.command("agent", rich_help_panel=_FLEET, context_settings=PASS_ON)(daemons.agent)

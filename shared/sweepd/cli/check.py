@@ -17,7 +17,7 @@ from sweepd.study_file import load
 
 def check(
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="The study's YAML file.", show_default=False)
+        str | None, typer.Argument(metavar="FILE", help="The study's YAML file.", show_default=False)
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema, for editors.")] = False,
     as_json: options.Json = False,

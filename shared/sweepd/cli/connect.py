@@ -62,7 +62,8 @@ def _explain_silence(client: Client, where: Where) -> None:
     try:
         client.feed_end()
     except StoreUnreachable as error:
+        at_rest = "; `sweepd ls`, `show` and `trials` read what is at rest there"
         raise StoreUnreachable(
             f"no store runs in {where.directory.path} and none answers at {client.url}: "
-            "start one with `sweepd up`, or give --redis URL"
+            "start one with `sweepd up`, or give --redis URL" + (at_rest if where.directory.has_data else "")
         ) from error

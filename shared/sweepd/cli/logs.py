@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, TextIO
 
 import typer
 
@@ -49,6 +49,8 @@ def logs(
                 time.sleep(LOOK_S)
                 copy(file)
             copy(file)
+            if not file.tell():
+                print(f"attempt {chosen.attempt} of trial {trial} has printed nothing", file=sys.stderr)
 
 
 def _choose(record: TrialRecord, attempt: int | None) -> AttemptRecord:
@@ -67,11 +69,12 @@ def is_here(attempt: AttemptRecord) -> bool:
     return attempt.host == socket.gethostname() and bool(attempt.log) and Path(attempt.log).is_file()
 
 
-def copy(file: BinaryIO) -> None:
-    """Copy what *file* still has to stdout, byte for byte."""
-    sys.stdout.flush()
-    shutil.copyfileobj(file, sys.stdout.buffer)
-    sys.stdout.buffer.flush()
+def copy(file: BinaryIO, stream: TextIO | None = None) -> None:
+    """Copy what *file* still has to *stream* (stdout), byte for byte."""
+    out = sys.stdout if stream is None else stream
+    out.flush()
+    shutil.copyfileobj(file, out.buffer)
+    out.buffer.flush()
 
 
 def _holds_lease(client: Client, study: str, trial: int, attempt: int) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 import typer
 from rich.text import Text
@@ -36,16 +37,17 @@ ONE_TRIAL = {"budget.trials": 1, "retry.max_attempts": 1}
 def try_(file: options.File, as_json: options.Json = False) -> None:
     """Run one trial in the foreground, with its output on the screen.
 
-    Nothing of it is kept: the study itself, if there is one, does not notice.
+    Nothing of it is kept: the study itself, if there is one, does not notice. With --json the
+    output goes to stderr.
     """
     spec = load(file, overrides=ONE_TRIAL)
     with Interrupts() as interrupts:
-        trial, facts = guarded(lambda: _once(spec, interrupts))
+        trial, facts = guarded(lambda: _once(spec, interrupts, sys.stderr if as_json else sys.stdout))
         _report(trial, facts, as_json)
         raise typer.Exit(1 if trial.state is TrialState.FAILED else 0)
 
 
-def _once(spec: StudySpec, interrupts: Interrupts) -> tuple[TrialRecord, StudyFacts]:
+def _once(spec: StudySpec, interrupts: Interrupts, screen_of_job: TextIO) -> tuple[TrialRecord, StudyFacts]:
     console = screen.stderr()
 
     def say(text: str) -> None:
@@ -78,7 +80,7 @@ def _once(spec: StudySpec, interrupts: Interrupts) -> tuple[TrialRecord, StudyFa
             if output is None and attempt is not None and attempt.log and Path(attempt.log).is_file():
                 output = stack.enter_context(Path(attempt.log).open("rb"))
             if output is not None:
-                copy(output)
+                copy(output, screen_of_job)
             if resting and trial is not None:
                 return trial, facts
             if resting:

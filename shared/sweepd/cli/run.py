@@ -23,7 +23,7 @@ from sweepd.follow import Follower
 from sweepd.records import StudyRecord
 from sweepd.spec import StudySpec
 from sweepd.statedir import DEFAULT_STATE, Purpose, StateDirectory
-from sweepd.states import StudyState
+from sweepd.states import STUDY_ENDS, StudyState
 from sweepd.study_file import for_objective, load
 
 SUBMIT_TIMEOUT_S = 120.0  #: a coordinator that takes over from a killed one waits for its term to end
@@ -41,7 +41,7 @@ class Plan:
     new: bool
     quiet: bool
     again: list[str]  #: the command that goes on with it
-    state_option: str | None
+    where: list[str]  #: the options with which other commands find it
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Ran:
 
 def run(
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="The study's YAML file.", show_default=False)
+        str | None, typer.Argument(metavar="FILE", help="The study's YAML file.", show_default=False)
     ] = None,
     slots: options.Slots = None,
     redis: options.OwnRedis = None,
@@ -104,8 +104,11 @@ def run(
 ) -> None:
     """Run a study on this machine and show its result.
 
-    Starts a store, a coordinator and an agent, and takes them down at the end. Ctrl-C once pauses
-    the study, and the same command goes on with it; Ctrl-C twice: out at once.
+    Starts a store, a coordinator and an agent, and takes them down at the end.
+
+    Ctrl-C once pauses the study, and the same command goes on with it.
+
+    Ctrl-C twice: out at once.
     """
     spec = study_of(file, objective, direction, trials, name, executor)
     plan = Plan(
@@ -116,13 +119,19 @@ def run(
         slots=slots,
         new=new,
         quiet=quiet,
-        again=["sweepd", *(word for word in sys.argv[1:] if word != "--new")],
-        state_option=state,
+        again=[*screen.program(), *(word for word in sys.argv[1:] if word != "--new")],
+        where=where(redis, namespace, state),
     )
     with Interrupts() as interrupts:
         ran = guarded(lambda: carry_out(plan, interrupts))
         _report(plan, ran, as_json)
         raise typer.Exit(interrupts.exit_code if interrupts.first else exit_code(ran.record))
+
+
+def where(redis: str | None, namespace: str, state: str | None) -> list[str]:
+    """Return the options that lead another command to the store of this one."""
+    store = ["--redis", redis] if redis else ["--state", state] if state else []
+    return [*store, *(["--namespace", namespace] if namespace != "sweepd" else [])]
 
 
 def study_of(
@@ -141,6 +150,11 @@ def study_of(
         extra = [option for option, value in given.items() if value is not None]
         if extra:
             raise UsageError(f"{extra[0]} goes with --objective: write it into {file}")
+        if file.endswith(".py"):
+            raise UsageError(
+                f"{file} is a program and no study file: name the study's YAML file, "
+                f"or give --objective {file}:FUNCTION with --direction and --trials"
+            )
         return load(file)
     if file is not None:
         raise UsageError(f"give either the study file {file} or --objective, not both")
@@ -178,6 +192,8 @@ def carry_out(plan: Plan, interrupts: Interrupts) -> Ran:
             study = client.submit(plan.spec, new=plan.new, timeout_s=SUBMIT_TIMEOUT_S, idle=idle)
             if study.resumed:
                 view.note(f"going on with {study.name} ({study.id})")
+            elif not (study.created or plan.quiet) and study.state in STUDY_ENDS:
+                view.note(f"{study.name} is {study.state.value} already; --new runs another one")
             session = Session(study, plan.spec, service, view, interrupts, alone=plan.redis is None)
             session.follow()
             ran = Ran(session.follower, study.show())
@@ -187,7 +203,7 @@ def carry_out(plan: Plan, interrupts: Interrupts) -> Ran:
 
 def _report(plan: Plan, ran: Ran, as_json: bool) -> None:
     record = ran.record
-    if record.state is StudyState.PAUSED and record.failure:
+    if record.failure and (record.state is StudyState.PAUSED or record.best is None):
         print_failure(record)
     if as_json:
         screen.print_json(ran.shown)
@@ -196,6 +212,6 @@ def _report(plan: Plan, ran: Ran, as_json: bool) -> None:
     else:
         print_result(ran.follower)
     if not plan.quiet:
-        print_hints(record, plan.directory.logs, plan.state_option, plan.again)
+        print_hints(record, plan.directory.logs, plan.where, plan.again)
     elif record.state is StudyState.PAUSED:
         screen.stderr().print(Text(f"go on: {shlex.join(plan.again)}"))

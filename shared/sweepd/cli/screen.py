@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -74,6 +76,7 @@ def facts() -> Table:
     made = table("", "")
     made.show_header = False
     made.columns[0].style = "bright_black"
+    made.columns[1].no_wrap, made.columns[1].overflow = False, "fold"
     return made
 
 
@@ -97,6 +100,20 @@ def local_time(at: float | None) -> str:
     if at is None:
         return "-"
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def program() -> list[str]:
+    """Return how this command line was called, so that the commands it names can be typed.
+
+    `make demo` calls `.venv/bin/sweepd`, and a newcomer does not have that folder on the PATH.
+    """
+    called = Path(sys.argv[0])
+    if called.parts[-2:] == ("sweepd", "__main__.py"):
+        return [sys.executable, "-m", "sweepd"]
+    found = shutil.which("sweepd")
+    if called.name != "sweepd" or (found is not None and Path(found).resolve() == called.resolve()):
+        return ["sweepd"]
+    return [sys.argv[0]]
 
 
 def plain_lines(lines: Iterable[str]) -> None:

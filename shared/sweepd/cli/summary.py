@@ -32,19 +32,19 @@ def print_result(follower: Follower) -> None:
     top = results.ranked(follower.trials.values(), facts.objectives[0])[:TOP]
     if top:
         console.print()
-        made = trial_table(top, facts)
-        made.columns.pop()  # the reason: `sweepd trials` has it
-        console.print(made)
+        console.print(trial_table(top, facts, reasons=False))
     if record.best is not None:
         console.print()
         print_best(record)
 
 
 def print_failure(record: StudyRecord) -> None:
-    """Print why a study paused itself, with the traceback."""
+    """Print why a study paused itself, or ended with nothing but failures, with the traceback."""
     console = screen.stderr()
     console.print(
-        Text.assemble(("the study is paused: ", "bold red"), record.reason or "its trials failed alike")
+        Text.assemble(
+            (f"the study is {record.state.value}: ", "bold red"), record.reason or "its trials failed alike"
+        )
     )
     console.print()
     for line in record.failure.rstrip().splitlines():
@@ -52,22 +52,29 @@ def print_failure(record: StudyRecord) -> None:
     console.print()
 
 
-def print_hints(record: StudyRecord, logs: Path, state: str | None, again: Sequence[str]) -> None:
-    """Say how to look further and, if there is something left to do, how to go on."""
+def print_hints(record: StudyRecord, logs: Path, where: Sequence[str], again: Sequence[str]) -> None:
+    """Say how to look further and, if there is something left to do, how to go on.
+
+    *where*: the options that lead to the store; *again*: the command that goes on with the study.
+    """
     console = screen.stderr()
-    where = ["--state", state] if state else []
-    hints = [("every trial", shlex.join(["sweepd", "trials", record.name, *where]))]
+    sweepd = screen.program()
+    hints = [("every trial", shlex.join([*sweepd, "trials", record.name, *where]))]
     if record.best is not None:
         number = str(record.best.number)
-        hints.append(("the output of the best", shlex.join(["sweepd", "logs", record.name, number, *where])))
+        hints.append(("the output of the best", shlex.join([*sweepd, "logs", record.name, number, *where])))
     hints.append(("logs of sweepd itself", str(logs)))
     if record.state is StudyState.PAUSED:
         hints.append(("go on, when mended" if record.failure else "go on", shlex.join(again)))
+    elif record.best is None:
+        hints.insert(1, ("how a trial ended", shlex.join([*sweepd, "why", record.name, "0", *where])))
+        hints.append(("begin anew, when mended", shlex.join([*again, "--new"])))
     console.print()
-    made = screen.facts()
+    width = max(len(label) for label, _ in hints)
     for label, text in hints:
-        made.add_row(label, Text(text))
-    console.print(made)
+        # Not in a table: a command that is cut or folded cannot be copied.
+        line = Text.assemble((f"{label:{width}}  ", "bright_black"), text)
+        console.print(line, soft_wrap=True)
 
 
 def exit_code(record: StudyRecord) -> int:

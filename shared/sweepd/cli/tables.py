@@ -19,7 +19,8 @@ from sweepd.messages import Number
 from sweepd.records import StudyRecord, TrialRecord
 from sweepd.results import StudyFacts
 
-_SHORTEST = 12  #: columns for a reason on a terminal that has none left
+_SHORTEST = 12  #: columns for a reason or for the parameters on a terminal that has none left
+_ANY_WIDTH = 10_000
 
 
 def ls(
@@ -158,17 +159,41 @@ def print_values(values: Mapping[str, Number] | None, params: Mapping[str, Any])
     screen.stdout().print(made)
 
 
-def trial_table(records: list[TrialRecord], facts: StudyFacts) -> Table:
-    """Return a table of trials: a column per objective and per parameter."""
+def trial_table(records: list[TrialRecord], facts: StudyFacts, reasons: bool = True) -> Table:
+    """Return a table of trials: a column per objective and per parameter.
+
+    On a terminal that is too narrow for it the parameters share one column, so that no number of
+    the others is cut.
+    """
+    console = screen.stdout()
+    made = _trials(records, facts, reasons, apart=True)
+    last = made.columns[-1]
+    if reasons:
+        last.overflow, last.max_width = "ellipsis", _SHORTEST
+    wide = console.options.update(max_width=_ANY_WIDTH)
+    room = console.width - Measurement.get(console, wide, made).maximum
+    if room < 0:
+        return _trials(records, facts, reasons, apart=False)
+    if reasons:
+        last.max_width = _SHORTEST + room
+    return made
+
+
+def _trials(records: list[TrialRecord], facts: StudyFacts, reasons: bool, apart: bool) -> Table:
+    """Return the table; unless *apart* all parameters are in one column, and it is as wide as the screen."""
     now_s = time.time()
     metrics = [objective.metric for objective in facts.objectives]
     names = list(dict.fromkeys(name for record in records for name in record.params))
     numeric = ["trial", *metrics, "reports", "step", "took", *names]
-    made = screen.table(
-        "trial", "state", *metrics, "reports", "step", "took", *names, "reason", right=numeric
-    )
+    columns = ["trial", "state", *metrics, "reports", "step", "took", *(names if apart else ["parameters"])]
+    made = screen.table(*columns, *(["reason"] if reasons else []), right=numeric)
+    if not apart:
+        made.width = screen.stdout().width
+        for column in made.columns[len(columns) - 1 :]:
+            column.ratio, column.min_width, column.overflow = 1, _SHORTEST, "ellipsis"
     for record in records:
         took = results.run_time(record, now_s)
+        told = [parameter_of(record.params, name) for name in names]
         made.add_row(
             str(record.number),
             screen.state(record.state.value),
@@ -176,20 +201,10 @@ def trial_table(records: list[TrialRecord], facts: StudyFacts) -> Table:
             str(record.reports),
             "-" if record.last_step is None else str(record.last_step),
             "-" if took is None else explain.duration(took),
-            *(Text(parameter_of(record.params, name)) for name in names),
-            Text(record.reason),
+            *map(Text, told if apart else [explain.parameters(record.params)]),
+            *([Text(record.reason)] if reasons else []),
         )
-    fit_last_column(made)
     return made
-
-
-def fit_last_column(made: Table) -> None:
-    """Give the last column what the terminal has left, so that no number is cut for a sentence."""
-    console = screen.stdout()
-    last = made.columns[-1]
-    last.overflow, last.max_width = "ellipsis", 1
-    narrow = Measurement.get(console, console.options, made).maximum
-    last.max_width = max(_SHORTEST, console.width - narrow)
 
 
 def value_of(record: TrialRecord, metric: str) -> Any:
