@@ -91,7 +91,7 @@ class Fleet:
         url = ["--redis", server.url]
         self.coordinator = Daemon(
             "coordinator",
-            [sys.executable, "-m", "sweepd_coordinator", *url, "--lease-ttl", "10"],
+            [sys.executable, "-m", "sweepd_coordinator", *url, "--lease-ttl", "10", "--leader-ttl", "2"],
             home / "coordinator.log",
         )
         self.agents = [

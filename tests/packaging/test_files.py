@@ -18,7 +18,7 @@ PLACES = [
     ("pypi", ".org"),
     ("files.python", "hosted.org"),
     ("registry.npm", "js.org"),
-    ("deb.debian", ".org"),
+    ("deb", ".debian.org"),
     ("/wo", "rk/"),
     ("/ro", "ot/"),
     ("file:///op", "t/"),
