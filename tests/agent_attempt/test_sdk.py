@@ -199,6 +199,19 @@ def test_a_stop_that_nobody_asked_about_is_not_seen(job: Path, agent: Agent) -> 
     assert not (job / "stop_seen").exists()
 
 
+def test_a_disk_without_room_for_the_mark_does_not_fail_the_job(
+    job: Path, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    sweepd.report({"loss": 1})
+    agent.next("job").send(verdict("stop"))
+    monkeypatch.setattr(Path, "touch", full)
+    wait_until(sweepd.should_stop)
+    assert sweepd.report({"loss": 2}) is Verdict.STOP
+
+
 def test_a_verdict_may_be_taken_back(job: Path, agent: Agent) -> None:
     sweepd.report({"loss": 1})
     agent.next("job").send(verdict("stop"))

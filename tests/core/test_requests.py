@@ -99,6 +99,20 @@ def test_a_larger_budget_lets_a_finished_study_go_on_with_all_it_learned() -> No
     assert world.trial(agent.assigned[-1].trial).stop == "prune"
 
 
+def test_a_budget_that_is_cut_takes_back_what_never_ran() -> None:
+    world, agent = running_world(budget={"trials": 8})
+    assert world.study().counts == {"running": 1, "waiting": 7}
+    world.submit(budget={"trials": 3})
+    assert world.study().counts == {"running": 1, "waiting": 2, "cancelled": 5}
+    assert world.trial(7).reason == "the budget was cut"
+    agent.finish(agent.assigned[0], values={"acc": 0.5})
+    for number in (1, 2):
+        agent.offer()
+        assert agent.assigned[-1].trial == number
+        agent.finish(agent.assigned[-1], values={"acc": 0.5})
+    assert world.study().state is StudyState.DONE
+
+
 def test_the_same_budget_lets_a_finished_study_rest() -> None:
     world, _ = finished_world()
     reply = world.submit()

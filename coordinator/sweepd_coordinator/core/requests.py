@@ -16,7 +16,7 @@ from sweepd.messages import (
 from sweepd.records import StudyRecord
 from sweepd.states import STUDY_ENDS, AttemptOutcome, StudyMove, StudyState, TrialMove, TrialState
 from sweepd_coordinator import schedulers
-from sweepd_coordinator.core import retries
+from sweepd_coordinator.core import budget, retries
 from sweepd_coordinator.core.changes import StudyOpened
 from sweepd_coordinator.core.ledger import REPLIES_REMEMBERED, Ledger
 from sweepd_coordinator.core.study import Study
@@ -83,7 +83,15 @@ def _submit(ledger: Ledger, request_id: str, request: SubmitStudy) -> Reply:
         ledger.changes.specs[old.record.id] = difference.spec
         ledger.touch_study(old)
         ledger.event("study.edited", old.record.id, lines=difference.lines)
+        _take_back(ledger, old)
     return _reply(request_id, old, resumed=resume(ledger, old))
+
+
+def _take_back(ledger: Ledger, study: Study) -> None:
+    """A budget that was cut takes back trials that never ran, the newest first."""
+    while study.fresh and budget.created(study.record) > study.spec.budget.trials:
+        trial = study.trials[study.fresh[-1]]
+        ledger.end_trial(study, trial, retries.Ruling(TrialMove.CANCEL, "the budget was cut"))
 
 
 def _create(ledger: Ledger, spec: specs.StudySpec) -> Study:

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, Union
 
@@ -76,7 +76,9 @@ class JobSession:
         """Note for the agent that the job has heard of a stop: ending after it is obeying it."""
         if verdict is Verdict.STOP and not self._stop_seen:
             self._stop_seen = True
-            (self.attempt.directory / "stop_seen").touch()
+            # On a full disk the agent takes the end for the job's own: no reason to fail the job.
+            with suppress(OSError):
+                (self.attempt.directory / "stop_seen").touch()
         return verdict
 
 
