@@ -82,7 +82,11 @@ def check(parameter: Parameter, path: str) -> list[str]:
 def contains(parameter: Parameter, value: object) -> bool:
     """Return whether *value* is one that *parameter* allows, by its type too: true is no 1."""
     if isinstance(parameter, Categorical):
-        return _position(parameter, value) is not None
+        try:
+            wanted = identity(value)
+        except (TypeError, ValueError):
+            return False
+        return any(identity(choice) == wanted for choice in parameter.choices)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     if not parameter.low <= value <= parameter.high:
@@ -94,14 +98,6 @@ def contains(parameter: Parameter, value: object) -> bool:
     # Samplers compute low + k * step, or round to it: the last digits may differ.
     steps = (value - parameter.low) / parameter.step
     return abs(steps - round(steps)) < 1e-8 * max(1.0, abs(steps))
-
-
-def choice_index(parameter: Categorical, value: object) -> int:
-    """Return the position of *value*, told apart by value and type; raises ValueError if it is none."""
-    position = _position(parameter, value)
-    if position is None:
-        raise ValueError(f"{value!r} is none of the choices {parameter.choices!r}")
-    return position
 
 
 def from_distribution(data: object, path: str) -> Parameter:
@@ -166,7 +162,7 @@ def _check_choices(choices: list[Any], path: str) -> list[str]:
     seen: dict[str, int] = {}
     problems: list[str] = []
     for i, choice in enumerate(choices):
-        first = seen.setdefault(_identity(choice), i)
+        first = seen.setdefault(identity(choice), i)
         if first != i:
             problems.append(
                 f"{path}.choices[{i}]: is {found(choice)}, as choices[{first}] is; remove one of the two"
@@ -174,17 +170,9 @@ def _check_choices(choices: list[Any], path: str) -> list[str]:
     return problems
 
 
-def _identity(value: object) -> str:
+def identity(value: object) -> str:
     """Return a text that two values share if they are the same JSON: 1, 1.0, true, "1" do not."""
     return json.dumps(value, sort_keys=True)
-
-
-def _position(parameter: Categorical, value: object) -> int | None:
-    try:
-        wanted = _identity(value)
-    except (TypeError, ValueError):
-        return None
-    return next((i for i, choice in enumerate(parameter.choices) if _identity(choice) == wanted), None)
 
 
 # --- reading --------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from core.test_sessions import running_world
 from core.world import World, study_spec
 from sweepd.messages import CancelStudy, PauseStudy, ResumeStudy, Revoke, SubmitStudy
 from sweepd.states import AttemptOutcome, StudyState, TrialState
-from sweepd_coordinator.core import ledger
 from sweepd_coordinator.core.changes import StudyClosed, StudyOpened, TrialTold
 
 OUT = AttemptOutcome
@@ -44,13 +43,17 @@ def test_answers_survive_the_coordinator() -> None:
 
 
 def test_only_so_many_answers_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest go first: asked again, such a request is carried out again."""
     monkeypatch.setattr("sweepd_coordinator.core.requests.REPLIES_REMEMBERED", 2)
     world = World()
-    for number in range(4):
-        world.request(ResumeStudy("none"), f"r{number}")
-    assert ledger.REPLIES_REMEMBERED > 2
-    world.restart()
-    assert world.request(ResumeStudy("none"), "r9").error == "there is no study with the id 'none'"
+    study = world.submit().study
+    world.request(PauseStudy(study), "first")
+    world.request(ResumeStudy(study), "second")
+    assert world.request(PauseStudy(study), "first").state == "paused"
+    assert world.study().state is StudyState.RUNNING  # remembered: not done again
+    world.request(ResumeStudy(study), "third")
+    world.request(PauseStudy(study), "first")
+    assert world.study().state is StudyState.PAUSED  # forgotten: done again
 
 
 def test_a_wrong_spec_is_answered_with_all_its_errors_and_changes_nothing() -> None:

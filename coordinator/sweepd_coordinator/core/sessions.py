@@ -76,7 +76,6 @@ def hear(ledger: Ledger, batch: AgentBatch) -> None:
 
 def _open_session(ledger: Ledger, agent: Agent | None, batch: AgentBatch, hello: Hello) -> Agent | None:
     """Open a session; the newest of an agent's sessions wins. None if it must be refused."""
-    old = agent
     if agent is None:
         agent = _stranger(ledger, batch)
     record = agent.record
@@ -105,7 +104,7 @@ def _open_session(ledger: Ledger, agent: Agent | None, batch: AgentBatch, hello:
             ledger.leases.renew(lease, ledger.now_s)
             kept.append(lease.token)
         else:
-            lose(ledger, lease, "its agent came back without it" if old else "its agent is new")
+            lose(ledger, lease, "its agent came back without it")
     ledger.send(agent, Welcome(protocol=PROTOCOL_MAX, run=sorted(kept), lease_ttl_s=ledger.leases.ttl_s))
     for token in sorted(kept):
         _remind(ledger, agent, token)

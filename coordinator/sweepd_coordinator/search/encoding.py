@@ -8,12 +8,11 @@ what adding up steps gives.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweepd.space import Categorical, Float, Int, Parameter
+from sweepd.space import Categorical, Float, Int, Parameter, identity
 from sweepd_coordinator.search.grid import Grid
 
 NARROW = 1e-12  #: a range smaller than this part of its ends has too few floats in it
@@ -32,7 +31,7 @@ class Encoding:
         if isinstance(parameter, Categorical):
             # setdefault: of two equal choices the first stands for both.
             for position, choice in enumerate(parameter.choices):
-                self._positions.setdefault(_written(choice), position)
+                self._positions.setdefault(identity(choice), position)
             self.distribution = CategoricalDistribution(range(len(parameter.choices)))
         elif isinstance(parameter, Int):
             # Optuna warns about a range that its step does not divide; the last value is the end.
@@ -69,7 +68,7 @@ class Encoding:
         """Return *value* as Optuna has it; None if the parameter does not allow it."""
         parameter = self.parameter
         if isinstance(parameter, Categorical):
-            return self._positions.get(_written(value))
+            return self._positions.get(identity(value))
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         if not parameter.low <= value <= parameter.high:
@@ -95,14 +94,9 @@ def compatible(old: Parameter, new: Parameter) -> bool:
     The same kind on the same scale, whatever the range; of a categorical the same choices.
     """
     if isinstance(old, Categorical) and isinstance(new, Categorical):
-        return [_written(choice) for choice in old.choices] == [_written(choice) for choice in new.choices]
+        return [identity(choice) for choice in old.choices] == [identity(choice) for choice in new.choices]
     if isinstance(old, Int) and isinstance(new, Int):
         return old.log == new.log
     if isinstance(old, Float) and isinstance(new, Float):
         return old.log == new.log
     return False
-
-
-def _written(choice: Any) -> str:
-    """Return *choice* in a form in which 1, True and 1.0 differ, and {a, b} and {b, a} do not."""
-    return json.dumps(choice, sort_keys=True)
